@@ -1,0 +1,1 @@
+"""From files on disk to checked arrays and pixels. Knows nothing of models, HTTP or SageMaker."""
