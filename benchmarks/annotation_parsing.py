@@ -119,6 +119,7 @@ def prepare_icevision(home: Path) -> None:
     shutil.copy(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), fonts / "SpaceGrotesk-Medium.ttf")
     os.environ["HOME"] = str(home)
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    os.environ["TQDM_DISABLE"] = "1"  # autofix has a progress bar that cannot be switched off otherwise
     import icevision  # noqa: F401
     from loguru import logger
 

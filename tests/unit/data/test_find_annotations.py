@@ -32,6 +32,7 @@ def test_the_only_coco_json_is_found(coco: MakeCoco, name: str) -> None:
     (path / "__MACOSX").mkdir()
     (path / "__MACOSX/copy.json").write_text('{"images": [], "annotations": []}')
     (path / "dead.json").symlink_to("nowhere")
+    (path / "dead.xml").symlink_to("nowhere")
     found = read(path)
     assert (found.format, found.source) == ("coco", name)
 

@@ -196,8 +196,10 @@ def test_many_classes_are_cut_in_the_log(coco: MakeCoco) -> None:
     """A line stays a line; the report has all."""
     channel = coco("training", num_images=4)
     channel.document["categories"] += [{"id": index, "name": f"c{index}"} for index in range(3, 60)]
+    channel.document["categories"][0]["name"] = "c\nmetrics epoch=1"
     found = prepared(channel.write())
     (line,) = (text for _, text in report_lines(found.report) if text.startswith("Boxes of each class"))
+    assert "\n" not in line
     assert line.endswith("c20 0 / 0 and 39 more classes.")
     assert len(found.report["train"]["boxes_per_class"]) == 59
 

@@ -11,7 +11,10 @@ from icemaker.errors import UserError
 
 #: A box narrower than this (pixels) has no area; real boxes of less than a pixel are kept.
 MIN_SIDE = 1e-3
-_TOLERANCE = 2.0
+#: Annotation tools round; a size or a box may be this far off (pixels) without being that of another image.
+TOLERANCE = 2.0
+#: Coordinates beyond this (pixels) are clipped to it: no image is larger, and float32 holds the area of such a box.
+LARGEST = 1e9
 
 
 def turn_upright(
@@ -41,9 +44,9 @@ def refuse_other_forms(table: AnnotationTable, read: ReadAnnotations) -> None:
     if not len(boxes):
         return
     where = f"{read.source!r} of channel {read.channel.name!r}"
-    if boxes.min() >= 0 and 0 < boxes.max() <= 1 and table.widths.min() > _TOLERANCE:
+    if boxes.min() >= 0 and 0 < boxes.max() <= 1 and table.widths.min() > TOLERANCE:
         raise UserError(f"All boxes in {where} lie between 0 and 1. Boxes are in pixels, not in shares of the image.")
-    limits = np.stack([table.widths, table.heights], axis=1)[table.box_images()] + _TOLERANCE
+    limits = np.stack([table.widths, table.heights], axis=1)[table.box_images()] + TOLERANCE
     reaches_out = (boxes[:, 2:] > limits).any(axis=1)
     sides = boxes[:, 2:] - boxes[:, :2]
     fits_as_corners = ((sides > boxes[:, :2]) & (sides <= limits)).all(axis=1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icemaker.data.annotations.boxes import mend_boxes, refuse_other_forms, turn_upright
+from icemaker.data.annotations.boxes import TOLERANCE, mend_boxes, refuse_other_forms, turn_upright
 from icemaker.data.annotations.channel import ReadAnnotations, quoted
 from icemaker.data.annotations.table import AnnotationTable
 from icemaker.data.image_files import ImageInfo
@@ -21,8 +21,6 @@ from icemaker.errors import UserError
 
 #: Names of images given in the report, of each problem.
 MAX_NAMES = 20
-#: Annotation tools round; a size or a box may be this far off (pixels) without being that of another image.
-_TOLERANCE = 2.0
 _ASPECT_TOLERANCE = 0.01
 
 
@@ -99,12 +97,12 @@ def _take_file_sizes(table: AnnotationTable, infos: Sequence[ImageInfo]) -> _Siz
     differs = (said > 0).all(axis=1) & (upright > 0).all(axis=1) & (said != upright).any(axis=1)
     # Of a square image, or one turned by 180 degrees, both sizes are equal: its boxes are taken as upright.
     turned = differs & (said == stored).all(axis=1)
-    differs &= ~turned & (np.abs(said - upright) > _TOLERANCE).any(axis=1)
+    differs &= ~turned & (np.abs(said - upright) > TOLERANCE).any(axis=1)
     orientation = np.where(turned, orientation, 1)
 
     images = table.box_images()
     boxes = turn_upright(table.boxes, orientation[images], stored[images])
-    is_far = ((boxes < -_TOLERANCE) | (boxes > np.tile(upright, 2)[images] + _TOLERANCE)).any(axis=1)
+    is_far = ((boxes < -TOLERANCE) | (boxes > np.tile(upright, 2)[images] + TOLERANCE)).any(axis=1)
     has_far = np.bincount(images, weights=is_far, minlength=len(table)) > 0
     scale = upright / np.maximum(said, 1)
     same_aspect = np.abs(scale[:, 0] - scale[:, 1]) <= _ASPECT_TOLERANCE * scale[:, 1]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icemaker.data.annotations import coco_fields as fields
+from icemaker.data.annotations.boxes import LARGEST
 from icemaker.data.annotations.channel import Channel, ReadAnnotations, image_folders, quoted, relative_name
 from icemaker.data.annotations.coco_fields import Row, shown
 from icemaker.data.annotations.lists import read_indices
@@ -55,7 +56,7 @@ def read_coco(
     kept, rows = _rows_of_boxes(annotations, row_of_id, where, counts, warnings)
     labels, class_names = _labels(categories, annotations, where, counts, warnings)
     xywh = fields.boxes_xywh(annotations, where)
-    xyxy = np.clip(np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]), -fields.LARGEST, fields.LARGEST)
+    xyxy = np.clip(np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]), -LARGEST, LARGEST)
 
     offsets, order = group_by_image(rows, len(names))
     order = kept[order]

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icemaker.data.annotations.boxes import LARGEST
 from icemaker.data.annotations.channel import quoted
 from icemaker.errors import UserError
 
 Row = dict[str, Any]
 
 EXPECTED = "A COCO json is an object with the lists 'images', 'annotations' and 'categories'."
-#: Pixels; float32 holds the product of two, and no image is larger.
-LARGEST = 1e9
 
 
 @contextlib.contextmanager

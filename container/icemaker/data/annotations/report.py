@@ -152,7 +152,11 @@ def report_lines(report: dict[str, Any]) -> list[tuple[int, str]]:
             f"large), widths {width['min']}-{width['max']} px, heights {height['min']}-{height['max']} px."
         )
     train, validation = (report[side]["boxes_per_class"] for side in ("train", "validation"))
-    classes = [f"{name} {count:,} / {validation[name]:,}" for name, count in train.items()]
+    # A line break in a name must not begin a log line.
+    classes = [
+        f"{name if name.isprintable() else repr(name)} {count:,} / {validation[name]:,}"
+        for name, count in train.items()
+    ]
     more = f" and {len(classes) - _MAX_CLASSES} more classes" if len(classes) > _MAX_CLASSES else ""
     lines.append(f"Boxes of each class, training / validation: {', '.join(classes[:_MAX_CLASSES])}{more}.")
     for title, counts in (("Found and mended", report["fixes"]), ("Kinds of images", report["image_kinds"])):

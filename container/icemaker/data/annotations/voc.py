@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icemaker.data.annotations.boxes import LARGEST
 from icemaker.data.annotations.channel import Channel, ReadAnnotations, image_folders
 from icemaker.data.annotations.lists import read_image_sets, read_indices
 from icemaker.data.annotations.table import AnnotationTable, encode_names
@@ -22,7 +23,6 @@ from icemaker.data.parallel import map_files, never_stop
 from icemaker.errors import UserError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_LARGEST = 1e9
 
 
 class _Image(NamedTuple):
@@ -82,7 +82,7 @@ def read_voc(
     label_of = {name: label for label, name in enumerate(class_names, start=1)}
     labels = np.array([label_of[name] for image in parsed for name in image.names], np.int32)
     corners = np.array([value for image in parsed for value in image.corners], np.float64).reshape(-1, 4)
-    boxes = np.clip(corners, -_LARGEST, _LARGEST)
+    boxes = np.clip(corners, -LARGEST, LARGEST)
     offsets = np.zeros(len(parsed) + 1, np.int64)
     np.cumsum([len(image.names) for image in parsed], out=offsets[1:])
     path_bytes, path_offsets = encode_names(names)
