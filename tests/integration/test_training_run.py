@@ -88,6 +88,7 @@ import torch
 from icemaker import artifact
 from icemaker.data.images import read_image
 from icemaker.tasks import find_task
+from icemaker.tasks.detection.module import normalise
 from icemaker.tasks.detection.prediction import preprocess
 model = artifact.load(Path(sys.argv[1]))
 module = find_task(model.metadata["task"]).load(model)
@@ -98,7 +99,7 @@ for image in truth["images"]:
     pixels = read_image(Path(sys.argv[3]) / image["file_name"], size=size, longest_side=128)
     square = preprocess(pixels, size, module.settings.img_size)
     with torch.no_grad():
-        prediction = module.predict(module.normalise(torch.from_numpy(square)[None]), [size])[0]
+        prediction = module.predict(normalise(torch.from_numpy(square)[None]), [size])[0]
     rows = zip(prediction.boxes.tolist(), prediction.scores.tolist(), prediction.labels.tolist())
     found += [[image["id"], *box, score, label] for box, score, label in rows]
 print(json.dumps(found))

@@ -56,6 +56,6 @@ def _transforms(preset: str, img_size: int) -> list[albumentations.BasicTransfor
             p=0.5,
         ),
         *colour,
-        albumentations.Blur(blur_limit=(3, 3), p=0.25),
+        albumentations.Blur(blur_limit=(3, 3), p=0.5),
         albumentations.RandomSizedBBoxSafeCrop(height=img_size, width=img_size, p=0.5),
     ]
