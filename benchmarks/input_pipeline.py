@@ -28,6 +28,7 @@ import albumentations  # noqa: E402
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+
 from icemaker.config import parse  # noqa: E402
 from icemaker.data.annotations import AnnotationTable, prepare  # noqa: E402
 from icemaker.tasks.detection.dataset import DetectionDataset, collate  # noqa: E402

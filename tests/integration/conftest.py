@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from native_jobs import REPOSITORY, TINY, Finished, train
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
 from native_jobs import REPOSITORY, TINY, Finished, train
 
 

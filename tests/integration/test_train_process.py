@@ -6,8 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import icemaker
 import pytest
+
+import icemaker
 from train_job import PATIENCE_SECONDS, Job, mounted
 
 

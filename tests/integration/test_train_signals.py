@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from train_job import PATIENCE_SECONDS, Job, is_alive, wait_until
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from icemaker import artifact
-from native_jobs import BCCD, REPOSITORY, TINY, Finished, train
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from icemaker import artifact
+from native_jobs import BCCD, REPOSITORY, TINY, Finished, train
 
 
 def digest(path: Path) -> str:

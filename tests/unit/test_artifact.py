@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from icemaker import artifact
 from icemaker.errors import UserError
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from icemaker.config import Settings, allowed, describe_settings, parse, parse_text
 from icemaker.errors import UserError
 from icemaker.tasks.detection.settings import BACKBONES, DetectionSettings

@@ -1,6 +1,7 @@
 """Machine lines have one form."""
 
 import pytest
+
 from icemaker.log import machine_line
 
 

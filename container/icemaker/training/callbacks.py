@@ -28,10 +28,13 @@ class StepSeed(Callback):
     def __init__(self, seed: int):
         self.seed = seed
 
+    def of(self, step: int, rank: int) -> int:
+        """The 63-bit seed of one step of one rank."""
+        digest = hashlib.blake2b(f"{self.seed} {step} {rank}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1
+
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
-        step = trainer.fit_loop.epoch_loop.total_batch_idx
-        digest = hashlib.blake2b(f"{self.seed} {step} {trainer.global_rank}".encode(), digest_size=8).digest()
-        torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+        torch.manual_seed(self.of(trainer.fit_loop.epoch_loop.total_batch_idx, trainer.global_rank))
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         torch.manual_seed(self.seed)  # a loss that samples regions is the same for the same weights

@@ -37,8 +37,13 @@ class PositionSampler:
         self.samples_per_epoch = num_samples // self.batch_size * self.batch_size
         self.epoch, self.start = divmod(position, self.samples_per_epoch)
 
+    @property
+    def sampler(self) -> "PositionSampler":
+        """Itself: of a batch sampler, Lightning calls only its sampler's set_epoch."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch; Lightning calls it before each one."""
+        """Go to the beginning of an epoch, unless it is the one begun; Lightning calls it before each one."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 

@@ -60,7 +60,7 @@ def run(env: Environment) -> None:
     module = _build_module(env, task, settings, data)
     precision = _choose_precision(settings)
     _announce(settings, precision)
-    outcome, history = _fit(env, task, settings, data, module, precision)
+    outcome, history = fit(env, task, settings, data, module, precision)
     _stop_here_if_nothing(outcome)
 
     assert outcome is not None
@@ -170,7 +170,7 @@ def _announce(settings: Any, precision: str) -> None:
     print_machine_line("run", values)
 
 
-def _fit(
+def fit(
     env: Environment, task: Task, settings: Any, data: TaskData, module: Any, precision: Any
 ) -> tuple[Outcome | None, list[dict[str, float]]]:
     """Run the loop; what is worth keeping of it, or None when it was stopped before its first step."""

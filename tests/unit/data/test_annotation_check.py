@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import pytest
 from annotated_channels import CocoChannel, voc_xml, write_image
+from PIL import Image
+
 from icemaker.data.annotations.check import Mended, mend
 from icemaker.data.annotations.read import read_annotations
 from icemaker.data.image_files import inspect_all
 from icemaker.errors import UserError
-from PIL import Image
 
 MakeCoco = Callable[..., CocoChannel]
 MakeVoc = Callable[..., Path]

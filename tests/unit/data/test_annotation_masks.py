@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from annotated_channels import CocoChannel
+from pycocotools import mask
+from pycocotools.coco import COCO
+
 from icemaker.data.annotations.check import mend
 from icemaker.data.annotations.read import read_annotations
 from icemaker.data.annotations.table import AnnotationTable
 from icemaker.data.image_files import inspect_all
 from icemaker.errors import StopRequested, UserError
-from pycocotools import mask
-from pycocotools.coco import COCO
 
 MakeCoco = Callable[..., CocoChannel]
 # pycocotools 2.0.11 does not know numpy 2's copy argument.

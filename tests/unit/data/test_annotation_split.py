@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from icemaker.data.annotations.split import stratified_split
 from icemaker.data.annotations.table import AnnotationTable, encode_names
 from icemaker.errors import UserError

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from icemaker.data.annotations.table import AnnotationTable, encode_names, group_by_image
 
 

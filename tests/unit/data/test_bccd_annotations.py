@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from icemaker.data.annotations import AnnotationTable, Prepared, prepare
 from icemaker.data.annotations.read import read_annotations
 

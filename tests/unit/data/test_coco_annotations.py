@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from annotated_channels import CocoChannel, write_image
+from pycocotools.coco import COCO
+
 from icemaker.data.annotations.channel import ReadAnnotations
 from icemaker.data.annotations.read import read_annotations
 from icemaker.errors import UserError
-from pycocotools.coco import COCO
 
 MakeCoco = Callable[..., CocoChannel]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from icemaker.data.annotations.duplicates import identical_files
 from icemaker.errors import StopRequested
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from annotated_channels import CocoChannel, write_image
+
 from icemaker.data.annotations.channel import Channel, ReadAnnotations, quoted
 from icemaker.data.annotations.read import read_annotations
 from icemaker.errors import StopRequested, UserError

@@ -8,10 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+
 from icemaker.data.image_files import ImageInfo, inspect, inspect_all
 from icemaker.data.image_headers import exif_orientation
 from icemaker.errors import StopRequested
-from PIL import Image
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> Image.Image:

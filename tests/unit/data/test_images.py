@@ -6,8 +6,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from icemaker.data.images import UndecodableImageError, decode_image
 from PIL import Image, ImageOps
+
+from icemaker.data.images import UndecodableImageError, decode_image
 
 RNG = np.random.default_rng(0)
 PICTURE = cv2.resize(RNG.integers(0, 255, (12, 16, 3), dtype=np.uint8), (321, 241), interpolation=cv2.INTER_CUBIC)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from icemaker.environment import accelerator
 
 ROOT = Path(__file__).parents[3]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from icemaker import environment
 from icemaker.environment import variables
 from icemaker.errors import UserError

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from icemaker import environment
 from icemaker.environment import failure
 

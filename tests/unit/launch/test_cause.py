@@ -3,6 +3,7 @@
 import signal
 
 import pytest
+
 from icemaker.launch import cause
 from icemaker.launch.trainer_process import Ending
 

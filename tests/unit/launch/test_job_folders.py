@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from icemaker.errors import UserError
 from icemaker.launch import job_folders
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from icemaker import environment
 from icemaker.environment import Environment, variables
 from icemaker.launch.trainer_environment import sagemaker_variables, trainer_environment

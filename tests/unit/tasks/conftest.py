@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
 from icemaker.data.annotations import AnnotationTable, prepare
 
 Box = tuple[int, tuple[float, float, float, float]]  # label, xyxy

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from icemaker.config import parse
 from icemaker.data.annotations import AnnotationTable
 from icemaker.tasks.detection.augmentation import compose

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
 from icemaker.data.annotations import AnnotationTable
 from icemaker.tasks.detection.metrics import DetectionMetrics, ground_truth, metric_names, truth_of
 from icemaker.tasks.detection.prediction import Prediction
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 
 def predictions(table: AnnotationTable, seed: int) -> list[tuple[int, Prediction]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from icemaker.config import parse
 from icemaker.tasks.detection import models
 from icemaker.tasks.detection.models import Objects

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from icemaker.tasks.detection.prediction import FILL, Prediction, fitted_size, postprocess, preprocess, scale_of
 
 

@@ -1,6 +1,10 @@
 """The order of samples is a function of the seed and the position alone."""
 
 import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
 from icemaker.training.loader import PositionSampler
 
 
@@ -45,3 +49,46 @@ def test_a_set_smaller_than_a_batch_is_one_smaller_batch() -> None:
     """Three samples with batch_size 8 make one batch of three."""
     assert [len(batch) for batch in PositionSampler(3, 8, seed=1)] == [3]
     assert len(PositionSampler(3, 8, seed=1)) == 1
+
+
+class Recorder(pl.LightningModule):
+    """Notes the keys of its batches, and learns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.keys: list[list[tuple[int, int]]] = []
+
+    def training_step(self, batch: list[tuple[int, int]], index: int) -> torch.Tensor:
+        self.keys.append(batch)
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Keys:
+    """A data set whose samples are their keys."""
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, int]:
+        return key
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning_trains_each_epoch_in_its_own_order(workers: int) -> None:
+    """What a Trainer sees over three epochs is the sampler's order, the epoch in every key."""
+    loader = DataLoader(
+        Keys(),  # type: ignore[arg-type]
+        batch_sampler=PositionSampler(10, 3, seed=1),
+        collate_fn=list,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    module = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, loader)
+    assert module.keys == epochs(PositionSampler(10, 3, seed=1), 3)
+    assert {epoch for batch in module.keys for epoch, _ in batch} == {0, 1, 2}

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
+
 from icemaker.config import parse
 from icemaker.errors import UserError
 from icemaker.tasks.detection import models
 from icemaker.tasks.detection.settings import DetectionSettings
 from icemaker.training.pretrained import load_pretrained
-from safetensors.torch import save_file
 
 
 @pytest.fixture

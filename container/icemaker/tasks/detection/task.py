@@ -66,10 +66,13 @@ class DetectionTask:
         return collate(samples)
 
     def module(self, settings: DetectionSettings, data: TaskData, *, download: bool = False) -> "DetectionModule":
+        import torch
+
         from icemaker.tasks.detection import models
         from icemaker.tasks.detection.module import DetectionModule
 
         with_masks = self._with_masks(data, settings)
+        torch.manual_seed(settings.seed)  # here, since the imports above may draw random numbers
         detector = models.build(settings, len(data.class_names), with_masks=with_masks, download=download)
         return DetectionModule(settings, detector, data.validation)
 
