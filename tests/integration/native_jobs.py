@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,21 +39,45 @@ class Finished:
         return json.loads(path.read_text())
 
 
-def train(base: Path, hyperparameters: Any, channels: dict[str, Path], **environment: str) -> Finished:
-    """Lay out `base` as /opt/ml, the channels as links, and run `train` on it."""
+def lay_out(base: Path, hyperparameters: Any, channels: dict[str, Path]) -> None:
+    """Make `base` an /opt/ml, its channels as links."""
     (base / "input/config").mkdir(parents=True, exist_ok=True)
     (base / "input/data").mkdir()
     text = hyperparameters if isinstance(hyperparameters, str) else json.dumps(hyperparameters)
     (base / "input/config/hyperparameters.json").write_text(text)
     for name, folder in channels.items():
         (base / "input/data" / name).symlink_to(folder)
-    done = subprocess.run(
+
+
+def start(base: Path, **environment: str) -> "subprocess.Popen[str]":
+    """Start `train` on a prepared folder."""
+    return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "train")],
         env={**os.environ, "SAGEMAKER_BASE_DIR": str(base), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
-    return Finished(base, done.returncode, done.stdout)
+
+
+def train(base: Path, hyperparameters: Any, channels: dict[str, Path], **environment: str) -> Finished:
+    """Lay out `base` and run `train` on it to its end."""
+    lay_out(base, hyperparameters, channels)
+    process = start(base, **environment)
+    log, _ = process.communicate()
+    return Finished(base, process.returncode, log)
+
+
+def stop_at(base: Path, line_holds: str, signal_number: int = signal.SIGTERM) -> Finished:
+    """Run `train` on a prepared folder, and signal it at the first line that holds a text."""
+    process = start(base)
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line_holds in line:
+            process.send_signal(signal_number)
+            break
+    rest, _ = process.communicate()
+    return Finished(base, process.returncode, "".join(lines) + rest)

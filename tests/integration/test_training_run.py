@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,22 @@ def test_progress_line_says_speed_and_time_left(trained: Finished) -> None:
     assert re.search(
         r"INFO epoch 1 step 1 of 6: loss \d+\.\d{4}, \d+\.\d images a second, \d+ min \d\d s left", trained.log
     )
+
+
+def test_image_found_damaged_while_decoding_is_left_out_and_reported(shapes: dict[str, Path], tmp_path: Path) -> None:
+    """An image of each channel whose pixels end early is named in the log and the report, and training goes on."""
+    channels = {name: Path(shutil.copytree(path, tmp_path / name)) for name, path in shapes.items()}
+    for channel in channels.values():
+        image = sorted((channel / "images").iterdir())[0]
+        data = bytearray(image.read_bytes())
+        start = data.index(b"\xff\xda") + 14  # behind the header of the scan
+        data[start:-2] = b"\xff\xd9" * ((len(data) - 2 - start) // 2)
+        image.write_bytes(data)
+    done = train(tmp_path / "ml", {**TINY, "max_bad_images": "0.2"}, channels)
+    assert done.exit_code == 0, done.log
+    undecodable = done.json(done.output("data_report.json"))["undecodable"]
+    assert len(undecodable) == done.log.count("WARNING Left out") == 2
+    assert all("premature end" in text.lower() for text in undecodable)
 
 
 @pytest.mark.slow

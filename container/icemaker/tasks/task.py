@@ -11,7 +11,7 @@ from icemaker.config import Settings
 
 @dataclass(frozen=True)
 class TaskData:
-    """The data of one run, read and checked; the sets are of the task's own kind, with a length."""
+    """The data of one run, read and checked; the sets are of the task's own kind, with a length and `path(index)`."""
 
     training: Any
     validation: Any

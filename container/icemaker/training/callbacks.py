@@ -19,7 +19,7 @@ from icemaker import environment
 from icemaker.config import Settings
 from icemaker.errors import StopRequested, UserError
 from icemaker.log import logger, print_machine_line
-from icemaker.tasks.task import Metrics
+from icemaker.tasks.task import Metrics, TaskData
 
 
 class StepSeed(Callback):
@@ -290,16 +290,13 @@ def _duration(seconds: float) -> str:
 class BadImages(Callback):
     """Names and counts images that could not be decoded, and fails the run above the share that is allowed.
 
-    Args:
-        num_images: Images of both sets.
-        names: Set ("training" or "validation") and index -> path.
+    Each is named once, in the log and in the data report's list `undecodable`.
     """
 
-    def __init__(self, max_bad_images: float, num_images: int, name_of: Any):
+    def __init__(self, max_bad_images: float, data: TaskData):
         self.max_bad_images = max_bad_images
-        self.num_images = num_images
-        self.name_of = name_of
-        self.found: dict[tuple[str, int], str] = {}
+        self.data = data
+        self.seen: set[tuple[str, int]] = set()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, *_: Any) -> None:
         self._note("training", batch["problems"])
@@ -311,14 +308,16 @@ class BadImages(Callback):
 
     def _note(self, subset: str, problems: list[tuple[int, str]]) -> None:
         for index, reason in problems:
-            if (subset, index) in self.found:
+            if (subset, index) in self.seen:
                 continue
-            self.found[subset, index] = f"{self.name_of(subset, index)} {reason}"
-            logger.warning("Left out: %s.", self.found[subset, index])
-            if len(self.found) > self.max_bad_images * self.num_images:
-                examples = "; ".join(list(self.found.values())[:5])
+            self.seen.add((subset, index))
+            named = self.data.report.setdefault("undecodable", [])
+            named.append(f"{getattr(self.data, subset).path(index)} {reason}")
+            logger.warning("Left out: %s.", named[-1])
+            num_images = len(self.data.training) + len(self.data.validation)
+            if len(named) > self.max_bad_images * num_images:
                 raise UserError(
-                    f"{len(self.found)} of {self.num_images} images cannot be decoded, more than the share "
-                    f"max_bad_images={self.max_bad_images:g} allows: {examples}. Mend or remove them, or raise "
-                    "max_bad_images."
+                    f"{len(named)} of {num_images} images cannot be decoded, more than the share "
+                    f"max_bad_images={self.max_bad_images:g} allows: {'; '.join(named[:5])}. Mend or remove them, or "
+                    "raise max_bad_images."
                 )

@@ -178,11 +178,10 @@ def fit(
     average = callbacks.AverageWeights(settings.ema_decay)
     evaluation = callbacks.Evaluation(task.metrics(settings, data), settings.monitor, average)
     history = callbacks.History(evaluation, env.output_data_dir / "history.csv")
-    num_images = len(data.training) + len(data.validation)
     # In this order at each hook: the evaluation needs the averaged weights in place.
     hooks = [
         callbacks.StepSeed(settings.seed),
-        callbacks.BadImages(settings.max_bad_images, num_images, lambda subset, i: getattr(data, subset).path(i)),
+        callbacks.BadImages(settings.max_bad_images, data),
         evaluation,
         average,
         history,
@@ -274,10 +273,11 @@ def _save_model(env: Environment, task: Task, settings: Any, data: TaskData, out
 def _save_output(
     env: Environment, task: Task, settings: Any, data: TaskData, outcome: Outcome, history: list[dict[str, float]]
 ) -> None:
+    folder = env.output_data_dir
+    _write_json(folder / "data_report.json", data.report)  # again, with what was found while decoding
     if outcome.metrics is None:
         logger.warning("The model was not validated: it is of step %d, and no validation had ended.", outcome.step)
         return
-    folder = env.output_data_dir
     for name, content in task.validation_files(outcome.metrics).items():
         _write_json(folder / name, content)
     curves.plot_curves(history, settings.monitor, folder / "curves.png")

@@ -88,6 +88,22 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
         decode_image(data, size=(10, 10), longest_side=5)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_jpeg_that_ends_early_is_refused(orientation: int) -> None:
+    """Pixels that are not there are not filled with grey."""
+    data = encoded(orientation=orientation)
+    with pytest.raises(UndecodableImageError, match=r"(?i)cannot be decoded .*premature end"):
+        decode_image(data[: len(data) // 2] + b"\xff\xd9", size=(321, 241))
+
+
+def test_fault_that_costs_no_pixels_is_taken() -> None:
+    """Bytes between the markers, as some cameras leave them, do not cost the image."""
+    data = encoded()
+    position = data.index(b"\xff\xdb")
+    spoiled = data[:position] + b"\x00\x00" + data[position:]
+    np.testing.assert_array_equal(decode_image(spoiled, size=(321, 241)), pillow(data))
+
+
 def test_wrong_size_does_not_break_the_decoder() -> None:
     """A size that the file does not have gives the file's own pixels."""
     assert decode_image(encoded(), size=(9999, 9999), longest_side=9999).shape == (241, 321, 3)
