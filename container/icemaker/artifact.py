@@ -102,7 +102,7 @@ def sha256(path: Path) -> str:
 
 
 def _save_weights(weights: Mapping[str, NDArray[Any]], path: Path) -> None:
-    contiguous = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in weights.items()}
     try:
         save_file(contiguous, path)
     except SafetensorError as error:  # the library hides the system's error

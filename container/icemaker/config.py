@@ -98,6 +98,13 @@ class Settings(BaseModel):
             raise ValueError("Allowed: 0 to 256, or 'auto'.")
         return value
 
+    @field_validator("warmup_steps")
+    @classmethod
+    def _warmup_range(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("Allowed: a whole number, at least 0, or 'auto'.")
+        return value
+
     @field_validator("milestones")
     @classmethod
     def _fractions(cls, value: tuple[float, ...]) -> tuple[float, ...]:

@@ -75,14 +75,16 @@ case("backbone of another model", "Hyperparameter 'backbone' has value 'resnet50
 case("unknown task", "Hyperparameter 'task' has value 'segmentation'. Supported values are 'detection'")(
     lambda job: job.hyperparameters.update(task="segmentation")
 )
-case("wrong number of classes", "num_classes")(lambda job: job.hyperparameters.update(num_classes="9"))
+case("wrong number of classes", "Hyperparameter 'num_classes' has value 9, but")(
+    lambda job: job.hyperparameters.update(num_classes="9")
+)
 case("pretrained without a channel", "Hyperparameter 'pretrained' is 'true', but the job has no channel 'pretrained'")(
     lambda job: job.hyperparameters.update(pretrained="true")
 )
 case("half precision on a CPU", "Hyperparameter 'precision' has value 'fp16', which needs a GPU")(
     lambda job: job.hyperparameters.update(precision="fp16")
 )
-case("frozen random norms", "Hyperparameter 'norm' has value 'frozen', which without pretrained weights")(
+case("frozen random norms", "Hyperparameter 'norm' has value 'frozen', but there are no pretrained weights")(
     lambda job: job.hyperparameters.update(model_type="retinanet", backbone="resnet18_fpn", norm="frozen")
 )
 case("loss that explodes", "The training loss became")(
@@ -165,6 +167,14 @@ def _(job: Job) -> None:
 
 
 # Images
+case("one image a batch of the coarsest map", "A batch of 1 image of 128 pixels cannot train an efficientdet")(
+    lambda job: job.hyperparameters.update(batch_size="1")
+)
+case("frozen random backbone", "Hyperparameter 'freeze_backbone' has value True, but there are no pretrained weights")(
+    lambda job: job.hyperparameters.update(freeze_backbone="true")
+)
+
+
 @case("too many missing images", "max_bad_images")
 def _(job: Job) -> None:
     for number in (0, 0, 0):

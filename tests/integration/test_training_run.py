@@ -215,12 +215,55 @@ def test_every_family_trains(hyperparameters: dict[str, str], shapes: dict[str, 
     assert ("val_mask_map" in metrics) == (hyperparameters["model_type"] == "mask_rcnn")
 
 
-def test_first_annotated_folder_layouts_of_real_data(tmp_path: Path) -> None:
+def test_mask_rcnn_without_masks_in_the_data_trains_boxes(shapes: dict[str, Path], tmp_path: Path) -> None:
+    """Boxes alone leave the mask head out, and a warning says so."""
+    channels = {name: Path(shutil.copytree(path, tmp_path / name)) for name, path in shapes.items()}
+    for channel in channels.values():
+        document = json.loads((channel / "annotations.json").read_text())
+        for annotation in document["annotations"]:
+            del annotation["segmentation"]
+        (channel / "annotations.json").write_text(json.dumps(document))
+    settings = {
+        **TINY,
+        "model_type": "mask_rcnn",
+        "backbone": "resnet18_fpn",
+        "regions_per_image": "16",
+        "max_steps": "1",
+    }
+    done = train(tmp_path / "ml", settings, channels)
+    assert done.exit_code == 0, done.log
+    assert "WARNING mask_rcnn trains boxes alone" in done.log
+    assert done.json(done.model("model.json"))["with_masks"] is False
+
+
+def test_accumulation_early_stopping_and_no_average(shapes: dict[str, Path], tmp_path: Path) -> None:
+    """Two batches make a step, three validations without a gain end the run, and the weights are the last ones."""
+    settings = {
+        **TINY, "epochs": "40", "accumulate_batches": "2", "ema_decay": "0", "learning_rate": "1e-8",
+        "early_stopping_patience": "3", "early_stopping_min_delta": "0.5",
+    }  # fmt: skip
+    done = train(tmp_path / "ml", settings, shapes)
+    assert done.exit_code == 0, done.log
+    rows = list(csv.DictReader(done.output("history.csv").open()))
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8]
+    assert "Stopped early: val_map has not become better for 3 validations." in done.log
+
+
+def test_time_budget_ends_with_a_validated_model(shapes: dict[str, Path], tmp_path: Path) -> None:
+    """A budget that is over at once still trains one step, validates and writes the model."""
+    settings = {**TINY, "epochs": "40", "max_duration_seconds": "0.001", "accumulate_batches": "2"}
+    done = train(tmp_path / "ml", settings, shapes)
+    assert done.exit_code == 0, done.log
+    model = done.json(done.model("model.json"))
+    assert (model["step"], model["validated"]) == (1, True)
+
+
+def test_real_data_in_pascal_voc_trains(tmp_path: Path) -> None:
     """BCCD as VOC, in one channel with ImageSets lists, trains; the report counts what the lists say."""
     if not BCCD.is_dir():
         pytest.skip(f"BCCD is not at {BCCD}.")
     done = train(tmp_path / "job", {**TINY, "max_steps": "1", "batch_size": "2"}, {"train": BCCD / "BCCD"})
     assert done.exit_code == 0, done.log
     report = done.json(done.output("data_report.json"))
-    assert "205" in json.dumps(report)
+    assert (report["train"]["images"], report["validation"]["images"]) == (205, 87)
     assert cv2.imread(str(done.output("gallery.png"))) is not None

@@ -13,9 +13,12 @@ _GAP_PX, _TITLE_PX = 8, 30
 
 
 def save_gallery(
-    pairs: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]], titles: tuple[str, str], font: Path, path: Path
+    pairs: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]],
+    titles: tuple[str, str],
+    font: Path,
+    path: Path,
 ) -> None:
-    """Write a PNG of rows (name, left, right), both pictures uint8 RGB, `WIDTH_PX` wide, under two column titles."""
+    """Write a PNG of rows (name, left, right) under two titles; the pictures are RGB, at most `WIDTH_PX` wide."""
     rows = [(name, Image.fromarray(left), Image.fromarray(right)) for name, left, right in pairs]
     height = _TITLE_PX + sum(left.height + _TITLE_PX + _GAP_PX for _, left, _ in rows)
     canvas = Image.new("RGB", (2 * WIDTH_PX + 3 * _GAP_PX, height), "white")
@@ -31,4 +34,4 @@ def save_gallery(
         for x, picture in zip(columns, (left, right), strict=True):
             canvas.paste(picture, (x, y))
         y += left.height + _GAP_PX
-    canvas.save(path, format="PNG", optimize=True)
+    canvas.save(path, format="PNG")

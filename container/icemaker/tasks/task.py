@@ -55,7 +55,10 @@ class Task(Protocol):
         ...
 
     def dataset(self, data: TaskData, settings: Any, *, training: bool) -> Any:
-        """Samples as numpy arrays, asked for by (epoch, index) in training, else by index."""
+        """Samples as numpy arrays, asked for by (epoch, index) in training, else by index.
+
+        Its `batch_bytes(batch_size)` is the most that a batch can take.
+        """
         ...
 
     def collate(self, samples: Sequence[Any]) -> Mapping[str, Any]:

@@ -22,6 +22,10 @@ from icemaker.log import logger, print_machine_line
 from icemaker.tasks.task import Metrics, TaskData
 
 
+class LossNotFiniteError(UserError):
+    """The loss became infinite or not a number."""
+
+
 class StepSeed(Callback):
     """Seeds torch before each step by (seed, step, rank): dropout and sampled regions follow the position alone."""
 
@@ -54,7 +58,7 @@ class StopCheck(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._check()
         budget = self.max_duration_seconds
-        is_over_budget = budget is not None and time.monotonic() - self._started > budget
+        is_over_budget = budget is not None and trainer.global_step > 0 and time.monotonic() - self._started > budget
         if is_over_budget and not trainer.should_stop:
             logger.info("The budget of %g seconds (max_duration_seconds) is used up: training ends.", budget)
         if is_over_budget or trainer.global_step >= self._total_steps:
@@ -158,11 +162,11 @@ class Evaluation(Callback):
             self.scores["val_loss"] = float((losses * counts).sum() / counts.sum())
         value = self.scores.get(self.monitor, math.nan)
         if not math.isfinite(value):
-            raise UserError(
+            raise LossNotFiniteError(
                 f"The validation metric {self.monitor} is {value} after epoch {trainer.current_epoch + 1}. "
                 "Use a lower learning_rate, or fp32 precision."
             )
-        pl_module.log(self.monitor, value)  # for early stopping
+        pl_module.log(self.monitor, value, logger=False)  # for early stopping; the history logs it
         sign = -1 if self.monitor.endswith("loss") else 1
         # Of equals the later one: it has learned longer.
         if self.best is None or sign * value >= sign * self.best["scores"][self.monitor]:
@@ -238,11 +242,11 @@ def mean_loss(loss_sum: torch.Tensor, num_batches: int, step: int) -> float:
     """The mean training loss.
 
     Raises:
-        UserError: It is not finite.
+        LossNotFiniteError: It is not finite.
     """
     loss = float(loss_sum) / max(1, num_batches)
     if not math.isfinite(loss):
-        raise UserError(
+        raise LossNotFiniteError(
             f"The training loss became {loss} at or before step {step}. Use a lower learning_rate, a longer "
             "warmup (warmup_steps), a smaller gradient_clip_norm, or precision fp32."
         )
@@ -311,7 +315,7 @@ class BadImages(Callback):
             if (subset, index) in self.seen:
                 continue
             self.seen.add((subset, index))
-            named = self.data.report.setdefault("undecodable", [])
+            named = self.data.report.setdefault("undecodable", [])  # written with the report
             named.append(f"{getattr(self.data, subset).path(index)} {reason}")
             logger.warning("Left out: %s.", named[-1])
             num_images = len(self.data.training) + len(self.data.validation)

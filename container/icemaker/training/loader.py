@@ -82,7 +82,9 @@ def build_loaders(task: Task, data: TaskData, settings: Settings) -> tuple[DataL
     validation = task.dataset(data, settings, training=False)
     workers = num_workers(settings)
     sampler = PositionSampler(len(training), settings.batch_size, settings.seed)
-    collate = _Collate(task, as_tensors=workers == 0 or _fits_shared_memory(task, training, settings, workers))
+    collate = _Collate(
+        task, as_tensors=workers == 0 or _fits_shared_memory(training.batch_bytes(settings.batch_size), workers)
+    )
     common: dict[str, Any] = {
         "num_workers": workers,
         "collate_fn": collate,
@@ -102,15 +104,14 @@ def _set_up_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _fits_shared_memory(task: Task, dataset: Any, settings: Settings, workers: int) -> bool:
+def _fits_shared_memory(batch_bytes: int, workers: int) -> bool:
     """Whether /dev/shm can hold all batches under way: both loaders', prefetched and in use."""
-    sample = to_tensors(task.collate([dataset[(0, 0)]]))
-    sample_bytes = sum(value.nbytes for value in sample.values() if isinstance(value, torch.Tensor))
-    needed = 2 * (workers * _PREFETCH_BATCHES + 2) * settings.batch_size * sample_bytes
+    needed = 2 * (workers * _PREFETCH_BATCHES + 2) * batch_bytes
     free = environment.shared_memory_bytes()
     if needed > free:
         logger.info(
             "/dev/shm has %d MiB free, and the loaders may need %d MiB: batches go through pipes instead.",
-            free // 2**20, needed // 2**20,
-        )  # fmt: skip
+            free // 2**20,
+            needed // 2**20,
+        )
     return needed <= free

@@ -81,7 +81,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name} holds a {type(content).__name__}, not a state_dict. Save the state_dict alone.")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 

@@ -130,14 +130,15 @@ def _build_module(env: Environment, task: Task, settings: Any, data: TaskData) -
     if channel is not None:
         load_pretrained(module.model, channel.path, channel.name)
     elif not download:
-        if getattr(settings, "norm", None) == "frozen":
-            raise UserError(
-                "Hyperparameter 'norm' has value 'frozen', which without pretrained weights would never normalise. Use "
-                f"'batch' or 'group', or add the channel '{settings.pretrained_channel}'."
-            )
+        for name, value in (("norm", "frozen"), ("freeze_backbone", True)):
+            if getattr(settings, name, None) == value:
+                raise UserError(
+                    f"Hyperparameter '{name}' has value {value!r}, but there are no pretrained weights: what is random "
+                    f"would never learn. Add the channel '{settings.pretrained_channel}', or leave '{name}' out."
+                )
         logger.info("Training starts from random weights (no channel '%s').", settings.pretrained_channel)
     if settings.freeze_backbone:
-        module.model.backbone().requires_grad_(False)
+        module.model.freeze_backbone()
     return module
 
 
@@ -152,6 +153,12 @@ def _choose_precision(settings: Settings) -> Any:
 
 
 def _announce(settings: Any, precision: str) -> None:
+    if environment.num_gpus() and not torch.cuda.is_available():
+        raise UserError(
+            f"The machine has {environment.num_gpus()} GPU(s), but torch {torch.__version__} cannot use them: CUDA "
+            f"{torch.version.cuda} needs a newer driver, or the container was started without its GPUs. Use an "
+            "instance with a newer driver, or set CUDA_VISIBLE_DEVICES to -1 to train on the CPU."
+        )
     if torch.cuda.is_available():
         device = f"{torch.cuda.get_device_name(0)} ({torch.cuda.device_count()} visible, 1 used)"
     else:
@@ -188,12 +195,12 @@ def fit(
         TQDMProgressBar() if sys.stdout.isatty() else callbacks.ProgressLines(settings),
         callbacks.StopCheck(settings.max_duration_seconds),
     ]
-    if settings.early_stopping_patience:
+    if patience := settings.early_stopping_patience:
         hooks.append(
             EarlyStopping(
                 settings.monitor,
                 min_delta=settings.early_stopping_min_delta,
-                patience=settings.early_stopping_patience,
+                patience=patience,
                 mode="min" if settings.monitor.endswith("loss") else "max",
             )
         )
@@ -221,11 +228,17 @@ def fit(
         trainer.fit(module, training_loader, validation_loader)
     except StopRequested:
         logger.info("Stopped at step %d.", trainer.global_step)
+    except callbacks.LossNotFiniteError as error:
+        if evaluation.best is None:
+            raise
+        logger.warning("%s The best model until then is kept.", error)
     except torch.cuda.OutOfMemoryError as error:
         raise UserError(
             f"The GPU has not enough memory: {str(error).splitlines()[0]} Use a smaller batch_size (now "
             f"{settings.batch_size}) with accumulate_batches, or a GPU with more memory."
         ) from error
+    if any(isinstance(hook, EarlyStopping) and hook.stopped_epoch for hook in hooks):
+        logger.info("Stopped early: %s has not become better for %d validations.", settings.monitor, patience)
     if trainer.global_step == 0:
         return None, history.rows
     best = evaluation.best

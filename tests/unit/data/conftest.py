@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from annotated_channels import BCCD, CocoChannel, voc_xml, write_image
 
 

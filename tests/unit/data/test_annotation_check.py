@@ -7,9 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from annotated_channels import CocoChannel, voc_xml, write_image
 from PIL import Image
 
+from annotated_channels import CocoChannel, voc_xml, write_image
 from icemaker.data.annotations.check import Mended, mend
 from icemaker.data.annotations.read import read_annotations
 from icemaker.data.image_files import inspect_all

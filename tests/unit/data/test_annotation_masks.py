@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotated_channels import CocoChannel
 from pycocotools import mask
 from pycocotools.coco import COCO
 
+from annotated_channels import CocoChannel
 from icemaker.data.annotations.check import mend
 from icemaker.data.annotations.read import read_annotations
 from icemaker.data.annotations.table import AnnotationTable
@@ -123,6 +123,7 @@ def test_far_points_of_a_polygon_do_no_harm(coco: MakeCoco) -> None:
 def test_damaged_segmentations_are_named(coco: MakeCoco, segmentation: Any) -> None:
     """The annotation, its value and what is allowed are told; pycocotools would crash or draw anything."""
     channel = coco(num_images=1)
+    channel.box(1, segmentation=SQUARE)  # where another one has a mask, all must
     channel.document["annotations"][0]["segmentation"] = segmentation
     with pytest.raises(UserError, match=r"Annotation 1 in 'annotations.json' of .* has segmentation .* Allowed are"):
         read_table(channel)
@@ -140,3 +141,11 @@ def test_boxes_alone_have_no_masks(coco: MakeCoco) -> None:
     """Without with_masks nothing is kept of them."""
     channel = coco(num_images=1)
     assert read_annotations(channel.write(), channel_name="training").table.mask_bytes is None
+
+
+def test_without_any_segmentation_there_are_no_masks(coco: MakeCoco) -> None:
+    """Boxes alone are read as boxes, although masks were asked for."""
+    channel = coco(num_images=1)
+    for annotation in channel.document["annotations"]:
+        annotation["segmentation"] = []
+    assert read_table(channel).mask_bytes is None

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotated_channels import CocoChannel, write_image
 from pycocotools.coco import COCO
 
+from annotated_channels import CocoChannel, write_image
 from icemaker.data.annotations.channel import ReadAnnotations
 from icemaker.data.annotations.read import read_annotations
 from icemaker.errors import UserError

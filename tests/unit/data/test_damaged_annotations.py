@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotated_channels import CocoChannel, write_image
 
+from annotated_channels import CocoChannel, write_image
 from icemaker.data.annotations import prepare
 from icemaker.data.image_files import inspect
 from icemaker.errors import UserError

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotated_channels import CocoChannel, write_image
 
+from annotated_channels import CocoChannel, write_image
 from icemaker.data.annotations.channel import Channel, ReadAnnotations, quoted
 from icemaker.data.annotations.read import read_annotations
 from icemaker.errors import StopRequested, UserError
@@ -122,10 +122,11 @@ def test_optional_settings_may_be_absent(coco: MakeCoco) -> None:
         read(path, **options)
 
 
-def test_masks_need_coco(voc: MakeVoc) -> None:
-    """Pascal VOC has boxes only."""
-    with pytest.raises(UserError, match=r"holds Pascal VOC annotations \('Annotations'\), which have boxes only"):
-        read(voc(), with_masks=True)
+def test_pascal_voc_has_no_masks(voc: MakeVoc) -> None:
+    """Masks that are asked for are not there, and its boxes are read all the same."""
+    table = read(voc(), with_masks=True).table
+    assert table.mask_bytes is None
+    assert len(table.boxes)
 
 
 def test_an_empty_channel_names_the_channel(tmp_path: Path) -> None:

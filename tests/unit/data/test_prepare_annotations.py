@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotated_channels import CocoChannel, voc_xml
 
+from annotated_channels import CocoChannel, voc_xml
 from icemaker.data.annotations import Prepared, prepare, report_lines
 from icemaker.errors import StopRequested, UserError
 

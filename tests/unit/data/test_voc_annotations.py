@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotated_channels import voc_xml, write_image
 
+from annotated_channels import voc_xml, write_image
 from icemaker.data.annotations.channel import ReadAnnotations
 from icemaker.data.annotations.read import read_annotations
 from icemaker.errors import StopRequested, UserError

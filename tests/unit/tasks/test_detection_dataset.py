@@ -1,13 +1,15 @@
 """Samples are a function of (seed, epoch, index), and keep boxes, labels and masks together."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from annotated_images import write_coco
 from icemaker.config import parse
-from icemaker.data.annotations import AnnotationTable
+from icemaker.data.annotations import AnnotationTable, prepare
 from icemaker.tasks.detection.augmentation import compose
 from icemaker.tasks.detection.dataset import DetectionDataset, collate
 from icemaker.tasks.detection.settings import DetectionSettings
@@ -132,3 +134,20 @@ def test_sixteen_bit_and_grey_images_become_eight_bit_rgb(table: AnnotationTable
     image = validation[index]["image"]
     assert image is not None
     assert abs(int(image[10, 10, 0]) - 0x40) <= 1
+
+
+def test_thin_image_is_not_cropped_to_nothing(tmp_path: Path) -> None:
+    """An image whose fitted side has a few pixels goes through without augmentation."""
+    images = [("thin.png", np.full((6, 400, 3), 99, np.uint8), [(1, (10.0, 1.0, 60.0, 5.0))])]
+    channel = write_coco(tmp_path / "thin", images, ("text",))
+    options: dict[str, Any] = {"validation_fraction": 0.2, "seed": 1, "max_bad_images": 0.0}
+    thin = DetectionDataset(prepare(channel, channel, **options).train, settings(), training=True, with_masks=False)
+    assert all(len(thin[(epoch, 0)]["boxes"]) == 1 for epoch in range(50))
+
+
+def test_bound_of_a_batch_holds_with_masks(table: AnnotationTable) -> None:
+    """No batch is larger than what the loader reserves in shared memory for it."""
+    dataset = DetectionDataset(table, settings(), training=True, with_masks=True)
+    batch = collate([dataset[(0, index)] for index in range(3)])
+    size = sum(value.nbytes for value in batch.values() if isinstance(value, np.ndarray))
+    assert size <= dataset.batch_bytes(3) + 3 * 16

@@ -21,9 +21,9 @@ def predictions(table: AnnotationTable, seed: int) -> list[tuple[int, Prediction
         boxes = np.concatenate([boxes, np.concatenate([extra, extra + rng.uniform(5, 40, (3, 2))], axis=1)])
         labels = np.concatenate([truth.labels, rng.integers(1, 3, 3)])
         scores = rng.uniform(0.05, 1, len(labels)).astype(np.float32)
-        masks = np.zeros((len(boxes), int(table.heights[index]), int(table.widths[index])), bool)
+        masks = np.zeros((len(boxes), int(table.heights[index]), int(table.widths[index])), np.uint8)
         for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int).clip(0), strict=True):
-            mask[y1:y2, x1:x2] = True
+            mask[y1:y2, x1:x2] = 255
         order = np.argsort(-scores)
         found.append((index, Prediction(boxes.astype(np.float32)[order], labels[order], scores[order], masks[order])))
     return found
@@ -77,6 +77,9 @@ def test_images_left_out_do_not_count(table: AnnotationTable) -> None:
     metrics.accumulate([(index, truth_of(table, index)) for index in (0, 2)])
     assert metrics.compute()["val_map"] == pytest.approx(1)
     assert metrics.seen() == [0, 2]
+    ids = {int(table.image_ids[index]) for index in (0, 2)}
+    assert {image["id"] for image in metrics.truth_seen()["images"]} == ids
+    assert {box["image_id"] for box in metrics.truth_seen()["annotations"]} <= ids
 
 
 def test_written_prediction_is_the_scored_one(table: AnnotationTable) -> None:
@@ -93,7 +96,7 @@ def test_written_prediction_is_the_scored_one(table: AnnotationTable) -> None:
 
 def test_metric_names_are_plain_and_distinct() -> None:
     """Any class name becomes letters, digits and underscores, and no two share one."""
-    names = metric_names(["red cell", "red-cell", "Zähler", "日本", "RBC"])
-    assert list(names.values()) == [
-        "val_ap_red_cell_1", "val_ap_red_cell_2", "val_ap_Z_hler", "val_ap_class", "val_ap_RBC"
-    ]  # fmt: skip
+    assert metric_names(["red cell", "Zähler", "日本"]) == {
+        "red cell": "val_ap_red_cell", "Zähler": "val_ap_Z_hler", "日本": "val_ap_class"
+    }  # fmt: skip
+    assert list(metric_names(["a b", "a-b", "a_b_1"]).values()) == ["val_ap_1_a_b", "val_ap_2_a_b", "val_ap_3_a_b_1"]

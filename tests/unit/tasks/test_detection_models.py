@@ -148,6 +148,23 @@ def test_importing_icevision_downloads_nothing_and_leaves_home_alone() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("model_type", BACKBONES)
+def test_frozen_backbone_keeps_weights_and_statistics(model_type: str) -> None:
+    """freeze_backbone moves nothing of the backbone, norms included, and leaves the pyramid and the head to learn."""
+    detector = build(model_type).train()
+    detector.freeze_backbone()
+    before = copy.deepcopy(detector.backbone().state_dict())
+    optimizer = torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=0.01)
+    detector.train()
+    losses = detector.losses(torch.randn(2, 3, 128, 128), [nothing(model_type)] * 2)
+    torch.stack(list(losses.values())).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(before[name], value) for name, value in detector.backbone().state_dict().items())
+    learning = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
+    assert any("fpn" in name for name in learning)
+    assert detector.training
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "backbone"),

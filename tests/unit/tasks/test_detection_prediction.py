@@ -60,7 +60,9 @@ def test_masks_come_back_to_original_pixels() -> None:
         size=(200, 100), img_size=128, score_threshold=0, detections_per_image=5, masks=masks,
     )  # fmt: skip
     assert found.masks is not None
-    assert found.masks.shape == (1, 100, 200)
-    assert found.masks[0, :49, :99].all()
-    assert not found.masks[0, 51:].any()
+    mask = found.mask(0, (200, 100))
+    assert mask.shape == (100, 200)
+    assert mask[:49, :99].all()
+    assert not mask[51:].any()
+    assert not mask[:, 101:].any()
     assert isinstance(found, Prediction)

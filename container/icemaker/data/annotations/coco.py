@@ -75,7 +75,7 @@ def read_coco(
         is_crowd=fields.crowds(annotations, where)[order],
         areas=fields.object_areas(annotations, xywh)[order],
     )
-    if with_masks:
+    if with_masks and any(annotation.get("segmentation") for annotation in annotations):
         # pycocotools costs a tenth of a second to import, and boxes do not need it.
         from icemaker.data.annotations.masks import add_masks
 

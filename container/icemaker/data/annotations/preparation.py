@@ -61,7 +61,7 @@ def prepare(
         annotations: The COCO json, or the folder of Pascal VOC files, relative to each channel. A validation channel in
             which it is not there has its only annotations read, whatever their name.
         images: Folder of the images, relative to each channel; in a validation channel without it, the usual places.
-        with_masks: Read the segmentations as well.
+        with_masks: Read the segmentations as well, where there are any.
         validation_fraction: Share of the images, in (0, 1), used when there is neither channel nor list.
         seed: Of that share.
         max_bad_images: Share of the images of a channel, 0..1, that may be missing or damaged; they are left out.
@@ -158,7 +158,7 @@ def _with_classes_of(read: ReadAnnotations, training: ReadAnnotations) -> ReadAn
 
 def _check_boxes(train: AnnotationTable, validation: AnnotationTable, read: ReadAnnotations) -> None:
     for table, title in ((train, "training"), (validation, "validation")):
-        if not len(table.labels):
+        if table.is_crowd.all():  # also without any box
             raise UserError(
                 f"The {len(table):,} images for {title} have no boxes that can be used (training channel "
                 f"{read.channel.name!r}, {read.source!r}). Both sides need annotated images."

@@ -36,7 +36,7 @@ def read_annotations(
         channel_name: Its name, for messages.
         annotations: The COCO json, or the folder of the xml files, relative to the channel; None finds it.
         images: Folder of the images, relative to the channel; None tries the usual places.
-        with_masks: Read the segmentations as well (COCO only).
+        with_masks: Read the segmentations as well, where a COCO file has any; Pascal VOC has none.
         optional_settings: Where ``annotations`` or ``images`` is not there, go on as if it had not been given.
 
     Raises:
@@ -62,11 +62,6 @@ def read_annotations(
         )
     if source in held.files:
         return read_coco(held, source, images=images, with_masks=with_masks, should_stop=should_stop)
-    if with_masks:
-        raise UserError(
-            f"Channel {channel_name!r} holds Pascal VOC annotations ({source or '.'!r}), which have boxes only. "
-            "For masks, annotate in COCO format."
-        )
     return read_voc(held, source, images=images, should_stop=should_stop)
 
 

@@ -8,9 +8,12 @@ import cv2
 
 from icemaker.tasks.detection.prediction import FILL
 
+#: A crop of a thinner image may come out empty, which albumentations 2.0.8 answers with an error.
+MIN_SIDE_PX = 16
+
 
 def compose(preset: str, img_size: int) -> albumentations.Compose:
-    """The pipeline of a preset, for images whose longest side is `img_size`; boxes are xyxy in pixels.
+    """The pipeline of a preset, for images of `img_size` and at least `MIN_SIDE_PX`; boxes are xyxy in pixels.
 
     Boxes of which less than a tenth remains visible, or less than a square pixel, go.
     """

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from icemaker.data.annotations.table import AnnotationTable
 from icemaker.data.images import UndecodableImageError, read_image
-from icemaker.tasks.detection.augmentation import compose
+from icemaker.tasks.detection.augmentation import MIN_SIDE_PX, compose
 from icemaker.tasks.detection.prediction import fit, fitted_size, pad, scale_of
 from icemaker.tasks.detection.settings import DetectionSettings
 
@@ -65,6 +65,12 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.table)
 
+    def batch_bytes(self, batch_size: int) -> int:
+        """The most that a batch can take, in bytes: all its images as full of objects as the fullest."""
+        objects = int(np.diff(self.table.box_offsets).max(initial=0))
+        mask_bytes = self.img_size**2 if self.with_masks else 0
+        return batch_size * (3 * self.img_size**2 + objects * (4 * 4 + 8 + mask_bytes))
+
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         try:
@@ -89,7 +95,7 @@ class DetectionDataset:
         boxes = table.boxes[rows] * np.array(scale_of(size, self.img_size) * 2, np.float32)
         labels = table.labels[rows].astype(np.int64)
         masks = [self._fitted_mask(int(row), size) for row in rows] if self.with_masks else None
-        if self.pipeline is not None:
+        if self.pipeline is not None and min(image.shape[:2]) >= MIN_SIDE_PX:
             arguments = {"image": image, "bboxes": boxes, "box_indices": np.arange(len(rows))}
             if masks:  # albumentations refuses an empty list
                 arguments["masks"] = masks

@@ -17,6 +17,9 @@ from icemaker.tasks.detection.prediction import Prediction
 #: Colours that differ for most eyes (Okabe and Ito's, jfly.uni-koeln.de/color), by label.
 _COLOURS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233), (240, 228, 66))
 
+#: A picture is at most so many times as tall as it may be wide.
+_MAX_TALL = 2
+
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
@@ -40,13 +43,15 @@ def draw(
 
     Args:
         image: uint8, (height, width, 3), RGB, of the size that the boxes are meant for.
-        width_px: Width of the picture; a small image is enlarged before drawing, so that its labels can be read.
+        width_px: Width of the picture, less for a very tall one; a small image is enlarged before drawing, so that its
+            labels can be read.
 
     Returns:
         uint8, RGB, a new image.
     """
     if width_px is not None:
-        image, found = _resize(image, found, width_px / image.shape[1])
+        height, width = image.shape[:2]
+        image, found = _resize(image, found, min(width_px / width, _MAX_TALL * width_px / height))
     if found.masks is not None:
         image = _tint(image, found)
     canvas = Image.fromarray(image)
@@ -71,20 +76,16 @@ def draw(
 
 
 def _resize(image: NDArray[np.uint8], found: Prediction, scale: float) -> tuple[NDArray[np.uint8], Prediction]:
-    size = round(image.shape[1] * scale), max(1, round(image.shape[0] * scale))
-    masks = found.masks
-    if masks is not None:
-        resized = [cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0 for mask in masks]
-        masks = np.stack(resized) if resized else np.zeros((0, size[1], size[0]), bool)
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     boxes = (found.boxes * scale).astype(np.float32)
     picture = cast(NDArray[np.uint8], cv2.resize(image, size, interpolation=interpolation))
-    return picture, replace(found, boxes=boxes, masks=masks)
+    return picture, replace(found, boxes=boxes)
 
 
 def _tint(image: NDArray[np.uint8], found: Prediction) -> NDArray[np.uint8]:
     tinted = image.astype(np.float32)
-    assert found.masks is not None
-    for mask, label in zip(found.masks, found.labels, strict=True):
+    for row, label in enumerate(found.labels):
+        mask = found.mask(row, image.shape[1::-1])
         tinted[mask] = 0.6 * tinted[mask] + 0.4 * np.array(colour_of(int(label)), np.float32)
     return tinted.astype(np.uint8)

@@ -51,12 +51,11 @@ def ground_truth(table: AnnotationTable) -> dict[str, Any]:
 
 
 def metric_names(class_names: Sequence[str]) -> dict[str, str]:
-    """Class name -> `val_ap_<class>` in plain ASCII; classes that would share a name get their label behind it."""
+    """Class name -> `val_ap_<class>` in plain ASCII; where two would share a name, all begin with their label."""
     plain = [re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "class" for name in class_names]
-    return {
-        name: f"val_ap_{text}" if plain.count(text) == 1 else f"val_ap_{text}_{label}"
-        for label, (name, text) in enumerate(zip(class_names, plain, strict=True), start=1)
-    }
+    if len(set(plain)) < len(plain):  # one clash, and all get their label: it could meet another name otherwise
+        plain = [f"{label}_{text}" for label, text in enumerate(plain, start=1)]
+    return {name: f"val_ap_{text}" for name, text in zip(class_names, plain, strict=True)}
 
 
 class DetectionMetrics:
@@ -78,13 +77,14 @@ class DetectionMetrics:
         for index, prediction in predictions:
             start = len(self.results)
             image_id = int(self.table.image_ids[index])
+            size = int(self.table.widths[index]), int(self.table.heights[index])
             boxes = prediction.boxes.astype(np.float64).round(3)
             xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).round(3).tolist()
             rows = zip(xywh, prediction.labels.tolist(), prediction.scores.astype(np.float64).round(6), strict=True)
             for row, (box, label, score) in enumerate(rows):
                 result = {"image_id": image_id, "category_id": label, "bbox": box, "score": float(score)}
                 if prediction.masks is not None:
-                    rle = coco_mask.encode(np.asfortranarray(prediction.masks[row], np.uint8))
+                    rle = coco_mask.encode(np.asfortranarray(prediction.mask(row, size), np.uint8))
                     result["segmentation"] = _as_text(rle)
                 self.results.append(result)
             self._rows[index] = slice(start, len(self.results))
@@ -92,6 +92,15 @@ class DetectionMetrics:
     def seen(self) -> list[int]:
         """The indices of the images that were predicted, in order."""
         return sorted(self._rows)
+
+    def truth_seen(self) -> dict[str, Any]:
+        """The truth of the images that were predicted: with `results`, all that the scores are computed from."""
+        image_ids = {int(self.table.image_ids[index]) for index in self._rows}
+        return {
+            **self.truth,
+            "images": [image for image in self.truth["images"] if image["id"] in image_ids],
+            "annotations": [box for box in self.truth["annotations"] if box["image_id"] in image_ids],
+        }
 
     def prediction_of(self, index: int) -> Prediction:
         """The prediction of one image, as it was scored."""
@@ -127,7 +136,7 @@ def truth_of(table: AnnotationTable, index: int) -> Prediction:
     masks = None
     if table.mask_bytes is not None:
         decoded = [coco_mask.decode(table.mask_rle(row)) for row in range(rows.start, rows.stop)]
-        masks = np.stack(decoded).astype(bool) if decoded else None
+        masks = np.stack(decoded) * np.uint8(255) if decoded else None
     labels = table.labels[rows].astype(np.int64)
     return Prediction(np.asarray(table.boxes[rows]), labels, np.ones(len(labels), np.float32), masks)
 
@@ -139,7 +148,7 @@ def _as_prediction(results: Sequence[dict[str, Any]]) -> Prediction:
     scores = np.array([result["score"] for result in results], np.float32)
     masks = None
     if results and "segmentation" in results[0]:
-        masks = np.stack([coco_mask.decode(result["segmentation"]) for result in results]).astype(bool)
+        masks = np.stack([coco_mask.decode(result["segmentation"]) for result in results]) * np.uint8(255)
     return Prediction(boxes, labels, scores, masks)
 
 

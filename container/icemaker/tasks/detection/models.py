@@ -34,6 +34,7 @@ class Detector(nn.Module):
     """A detector of some family: images and truth give losses, images alone give predictions."""
 
     network: Any  # of a library, whose attributes are its own
+    _is_frozen = False
 
     def losses(self, images: Tensor, truth: list[Objects]) -> dict[str, Tensor]:
         """The terms whose sum is the loss.
@@ -51,6 +52,18 @@ class Detector(nn.Module):
         """The part that `freeze_backbone` freezes and that published weights may fill."""
         raise NotImplementedError
 
+    def freeze_backbone(self) -> None:
+        """Train the rest alone; the backbone's norms keep their statistics too."""
+        self.backbone().requires_grad_(False)
+        self._is_frozen = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Detector":
+        super().train(mode)
+        if self._is_frozen:
+            self.backbone().eval()
+        return self
+
 
 class TorchvisionDetector(Detector):
     """Faster R-CNN, Mask R-CNN or RetinaNet."""
@@ -60,10 +73,10 @@ class TorchvisionDetector(Detector):
         self.network: Any = network
 
     def losses(self, images: Tensor, truth: list[Objects]) -> dict[str, Tensor]:
-        was_training = self.network.training
-        # These networks give losses in training mode only; what validation must not move stays in evaluation mode.
-        self.network.train()
+        was_training = self.training
         if not was_training:
+            # These networks give losses in training mode only; what validation must not move stays as it was.
+            self.network.train()
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout):
                     module.eval()
@@ -74,7 +87,8 @@ class TorchvisionDetector(Detector):
                 target["masks"] = objects.masks
             targets.append(target)
         losses: dict[str, Tensor] = self.network(list(images), targets)
-        self.network.train(was_training)
+        if not was_training:
+            self.network.eval()
         return losses
 
     def predict(self, images: Tensor) -> list[Objects]:
@@ -86,7 +100,8 @@ class TorchvisionDetector(Detector):
         ]
 
     def backbone(self) -> nn.Module:
-        return cast(nn.Module, self.network.backbone)
+        backbone = self.network.backbone
+        return cast(nn.Module, getattr(backbone, "body", backbone))  # without the pyramid, which is never pretrained
 
 
 class EfficientDetDetector(Detector):

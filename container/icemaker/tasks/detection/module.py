@@ -71,6 +71,9 @@ class DetectionModule(TaskModule):
             sizes: Width and height of each original image.
         """
         settings = self.settings
+        # In full precision whatever training uses: what is scored is what a loaded model will predict.
+        with torch.autocast(images.device.type, enabled=False):
+            predictions = self.detector.predict(images)
         return [
             postprocess(
                 _numpy(found.boxes),
@@ -82,7 +85,7 @@ class DetectionModule(TaskModule):
                 detections_per_image=settings.detections_per_image,
                 masks=None if found.masks is None else _numpy(found.masks),
             )
-            for found, size in zip(self.detector.predict(images), sizes, strict=True)
+            for found, size in zip(predictions, sizes, strict=True)
         ]
 
     def _truth(self, batch: TensorBatch) -> list[Objects]:

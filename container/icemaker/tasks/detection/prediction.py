@@ -24,13 +24,21 @@ class Prediction:
     boxes: NDArray[np.float32]  #: (N, 4), xyxy, half-open
     labels: NDArray[np.int64]  #: (N,), 1..C
     scores: NDArray[np.float32]  #: (N,), 0 to 1
-    masks: NDArray[np.bool_] | None = None  #: (N, height, width)
+    masks: NDArray[np.uint8] | None = None  #: (N, h, w), 0 to 255, each over the whole image at some resolution
 
     def above(self, threshold: float) -> "Prediction":
         """The boxes that score at least `threshold`."""
         keep = self.scores >= threshold
         masks = None if self.masks is None else self.masks[keep]
         return Prediction(self.boxes[keep], self.labels[keep], self.scores[keep], masks)
+
+    def mask(self, row: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """The mask of one object, (height, width), in an image of `size` (width, height).
+
+        One at a time, as a hundred masks of a large photograph would take a gigabyte.
+        """
+        assert self.masks is not None
+        return np.asarray(cv2.resize(self.masks[row], size, interpolation=cv2.INTER_LINEAR) >= 128)
 
 
 def fitted_size(size: tuple[int, int], img_size: int) -> tuple[int, int]:
@@ -108,6 +116,5 @@ def postprocess(
     if masks is None:
         return Prediction(boxes[order], labels[order], scores[order])
     fitted_width, fitted_height = fitted_size(size, img_size)
-    original = [cv2.resize(mask[:fitted_height, :fitted_width], (width, height)) >= 0.5 for mask in masks[order]]
-    stacked = np.stack(original) if original else np.zeros((0, height, width), bool)
-    return Prediction(boxes[order], labels[order], scores[order], stacked)
+    covering = np.round(masks[order, :fitted_height, :fitted_width] * 255).astype(np.uint8)
+    return Prediction(boxes[order], labels[order], scores[order], covering)

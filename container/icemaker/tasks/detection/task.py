@@ -1,5 +1,6 @@
 """Detection as a Task: where its parts come together. Imports torch and IceVision only when a module is asked for."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from icemaker.artifact import Artifact
 from icemaker.data.annotations import prepare, report_lines
 from icemaker.data.annotations.table import AnnotationTable
 from icemaker.data.images import read_image
+from icemaker.errors import UserError
 from icemaker.tasks.detection import drawing, prediction
 from icemaker.tasks.detection.dataset import Batch, DetectionDataset, Sample, collate
 from icemaker.tasks.detection.metrics import DetectionMetrics, truth_of
@@ -47,12 +49,15 @@ class DetectionTask:
             table.save(source.scratch / name)
             tables.append(AnnotationTable.load(source.scratch / name))
         training, validation = tables
+        lines = report_lines(prepared.report)
+        if settings.model_type == _MASK_MODEL and not _have_masks(training, validation):
+            lines.append((logging.WARNING, "mask_rcnn trains boxes alone: not both sets have masks (segmentation)."))
         return TaskData(
             training=training,
             validation=validation,
             class_names=training.class_names,
             report=prepared.report,
-            report_lines=report_lines(prepared.report),
+            report_lines=lines,
             fingerprint=f"{training.fingerprint[:32]}{validation.fingerprint[:32]}",
         )
 
@@ -71,6 +76,14 @@ class DetectionTask:
         from icemaker.tasks.detection import models
         from icemaker.tasks.detection.module import DetectionModule
 
+        if settings.model_type == "efficientdet" and settings.img_size == 128:
+            batch_size = min(settings.batch_size, len(data.training))
+            if batch_size == 1:
+                raise UserError(
+                    "A batch of 1 image of 128 pixels cannot train an efficientdet: its coarsest map has one pixel, "
+                    f"and batch normalisation needs more than one value (batch_size {settings.batch_size}, "
+                    f"{len(data.training)} training images). Use img_size 256, or batches of 2 images or more."
+                )
         with_masks = self._with_masks(data, settings)
         torch.manual_seed(settings.seed)  # here, since the imports above may draw random numbers
         detector = models.build(settings, len(data.class_names), with_masks=with_masks, download=download)
@@ -100,7 +113,7 @@ class DetectionTask:
         }
 
     def validation_files(self, metrics: DetectionMetrics) -> dict[str, Any]:
-        return {"validation_annotations.json": metrics.truth, "validation_predictions.json": metrics.results}
+        return {"validation_annotations.json": metrics.truth_seen(), "validation_predictions.json": metrics.results}
 
     def gallery(
         self, settings: DetectionSettings, data: TaskData, metrics: DetectionMetrics, *, num_images: int, width_px: int
@@ -134,4 +147,8 @@ class DetectionTask:
         return DetectionModule(settings, detector, validation=None).eval()
 
     def _with_masks(self, data: TaskData, settings: DetectionSettings) -> bool:
-        return settings.model_type == _MASK_MODEL and data.training.mask_bytes is not None
+        return settings.model_type == _MASK_MODEL and _have_masks(data.training, data.validation)
+
+
+def _have_masks(*tables: AnnotationTable) -> bool:
+    return all(table.mask_bytes is not None for table in tables)
