@@ -87,17 +87,17 @@ case("half precision on a CPU", "Hyperparameter 'precision' has value 'fp16', wh
 case("frozen random norms", "Hyperparameter 'norm' has value 'frozen', but there are no pretrained weights")(
     lambda job: job.hyperparameters.update(model_type="retinanet", backbone="resnet18_fpn", norm="frozen")
 )
-case("loss that explodes", "The training loss became")(
+case("loss that explodes", "Use a lower learning_rate")(
     lambda job: job.hyperparameters.update(learning_rate="10", optimizer="sgd", gradient_clip_norm="0", epochs="30")
 )
 
 
-@case("hyperparameters that are no JSON", "hyperparameters.json")
+@case("hyperparameters that are no JSON", "hyperparameters.json is not valid JSON: Expecting value")
 def _(job: Job) -> None:
     job.hyperparameters = '{"epochs": '
 
 
-@case("hyperparameters that are a list", "hyperparameters.json")
+@case("hyperparameters that are a list", "hyperparameters.json: the file holds a list. It must hold one JSON object")
 def _(job: Job) -> None:
     job.hyperparameters = ["epochs"]
 
@@ -109,7 +109,7 @@ case("named channel missing", "Channel 'other' is not declared")(
 )
 
 
-@case("empty channel", "Channel 'training'")
+@case("empty channel", "Channel 'training' has no files")
 def _(job: Job) -> None:
     shutil.rmtree(job.channels["training"])
     job.channels["training"].mkdir()
@@ -137,28 +137,38 @@ def _(job: Job) -> None:
     shutil.copy(job.channels["training"] / "annotations.json", job.channels["training"] / "more.json")
 
 
-case("named annotations missing", "'annotations'")(lambda job: job.hyperparameters.update(annotations="nowhere.json"))
-case("cut JSON", "annotations.json")(lambda job: job.write(json.dumps(job.annotations())[:-50]))
-case("box of three numbers", "bbox")(lambda job: each_box(job, lambda box: box.update(bbox=[1, 2, 3])))
-case("box that is text", "bbox")(lambda job: each_box(job, lambda box: box.update(bbox=["a", 1, 2, 3])))
-case("category that does not exist", "categor")(lambda job: each_box(job, lambda box: box.update(category_id=99)))
-case("no box anywhere", "box")(lambda job: job.write({**job.annotations(), "annotations": []}))
-case("validation without a box", "alidation")(
+case("named annotations missing", "Hyperparameter 'annotations' has value 'nowhere.json', but channel")(
+    lambda job: job.hyperparameters.update(annotations="nowhere.json")
+)
+case("cut JSON", "'annotations.json' of channel 'training' is not valid JSON")(
+    lambda job: job.write(json.dumps(job.annotations())[:-50])
+)
+case("box of three numbers", "Annotation 1 in 'annotations.json' of channel 'training' has bbox [1, 2, 3]")(
+    lambda job: each_box(job, lambda box: box.update(bbox=[1, 2, 3]))
+)
+case("box that is text", "has bbox ['a', 1, 2, 3]. A bbox is [x, y, width, height]")(
+    lambda job: each_box(job, lambda box: box.update(bbox=["a", 1, 2, 3]))
+)
+case("category that does not exist", "have a category that 'categories' does not list")(
+    lambda job: each_box(job, lambda box: box.update(category_id=99))
+)
+case("no box anywhere", "has no boxes (12 images)")(lambda job: job.write({**job.annotations(), "annotations": []}))
+case("validation without a box", "The 6 images for validation have no boxes that can be used")(
     lambda job: job.write({**job.annotations("validation"), "annotations": []}, "validation")
 )
-case("only boxes without an area", "box")(
+case("only boxes without an area", "The 12 images for training have no boxes that can be used")(
     lambda job: each_box(job, lambda box: box.update(bbox=[*box["bbox"][:2], 0, 0]))
 )
 
 
-@case("file name out of the channel", "file_name")
+@case("file name out of the channel", "has file_name '../../../etc/passwd'. It must be a path inside")
 def _(job: Job) -> None:
     document = job.annotations()
     document["images"][0]["file_name"] = "../../../etc/passwd"
     job.write(document)
 
 
-@case("validation of other classes", "class")
+@case("validation of other classes", "has boxes of classes that channel 'training' does not have")
 def _(job: Job) -> None:
     document = job.annotations("validation")
     for category in document["categories"]:
@@ -175,13 +185,13 @@ case("frozen random backbone", "Hyperparameter 'freeze_backbone' has value True,
 )
 
 
-@case("too many missing images", "max_bad_images")
+@case("too many missing images", "3 of 12 images of channel 'training' cannot be used: 3 missing")
 def _(job: Job) -> None:
     for number in (0, 0, 0):
         job.image(number).unlink()
 
 
-@case("too many truncated images", "max_bad_images")
+@case("too many truncated images", "cannot be used: 3 truncated")
 def _(job: Job) -> None:
     for number in range(3):
         job.image(number).write_bytes(job.image(number).read_bytes()[:-200])
@@ -200,7 +210,7 @@ def _(job: Job) -> None:
     job.write(document)
 
 
-@case("weights that are code", "more than plain tensors")
+@case("weights that are code", "weights.pth holds more than plain tensors, which is not opened for safety")
 def _(job: Job) -> None:
     folder = job.folder / "pretrained"
     folder.mkdir()

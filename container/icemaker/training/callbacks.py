@@ -180,11 +180,22 @@ class Evaluation(Callback):
 
 
 def weights_of(model: nn.Module) -> dict[str, Any]:
-    """The model's weights as numpy arrays of their own, float32 where they float."""
-    return {
+    """The model's weights as numpy arrays of their own, float32 where they float.
+
+    Raises:
+        LossNotFiniteError: One of them is not finite.
+    """
+    weights = {
         name: (tensor.detach().float() if tensor.is_floating_point() else tensor.detach()).cpu().numpy().copy()
         for name, tensor in model.state_dict().items()
     }
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise LossNotFiniteError(
+                f"The training diverged: weight {name} is not finite. Use a lower learning_rate, a longer warmup "
+                "(warmup_steps), a smaller gradient_clip_norm, or precision fp32."
+            )
+    return weights
 
 
 class History(Callback):

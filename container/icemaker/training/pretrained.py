@@ -1,5 +1,6 @@
 """Weights of a channel -> a model's starting point, by name and shape. Opens no pickle, and nothing of the network."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -88,4 +89,5 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch colours its advice
+    return (text.splitlines() or [type(error).__name__])[0].split(". ")[0][:200]

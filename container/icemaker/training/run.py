@@ -229,8 +229,8 @@ def fit(
     except StopRequested:
         logger.info("Stopped at step %d.", trainer.global_step)
     except callbacks.LossNotFiniteError as error:
-        if evaluation.best is None:
-            raise
+        if evaluation.best is None or not evaluation.best["scores"][settings.monitor]:
+            raise  # nothing was learned before
         logger.warning("%s The best model until then is kept.", error)
     except torch.cuda.OutOfMemoryError as error:
         raise UserError(
