@@ -36,7 +36,7 @@ lay_out() {
   "batch_size": "4",
   "learning_rate": "0.003",
   "weight_decay": "0.02",
-  "epochs": "9",
+  "epochs": "13",
   "validate_every_epochs": "3",
   "augmentation": "light",
   "score_threshold": "0.01",
