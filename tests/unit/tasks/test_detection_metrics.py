@@ -1,5 +1,7 @@
 """Scores equal those of pycocotools, and what cannot be scored has no number."""
 
+import json
+
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -51,6 +53,15 @@ def test_scores_equal_pycocotools(kind: str, table: AnnotationTable) -> None:
             for position, name in enumerate(("cat", "dog")):
                 expected = evaluation.eval["precision"][:, :, position, 0, -1].mean()
                 assert scores[f"val_ap_{name}"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_scoring_changes_nothing_that_is_written(table: AnnotationTable) -> None:
+    """Truth and results can be written as JSON after scoring, masks included."""
+    metrics = DetectionMetrics(table, with_masks=True)
+    metrics.accumulate(predictions(table, 0))
+    before = json.dumps([metrics.truth, metrics.results])
+    metrics.compute()
+    assert json.dumps([metrics.truth, metrics.results]) == before
 
 
 def test_perfect_predictions_score_one(table: AnnotationTable) -> None:

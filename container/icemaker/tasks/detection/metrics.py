@@ -114,8 +114,9 @@ class DetectionMetrics:
         return scores
 
     def _score(self, kind: str, prefix: str) -> dict[str, float]:
-        truth = COCO(self.truth)
-        found = truth.loadRes([dict(result) for result in self.results])
+        # Copies, since faster-coco-eval changes what it is given.
+        truth = COCO({**self.truth, "annotations": _copy(self.truth["annotations"])})
+        found = truth.loadRes(_copy(self.results))
         evaluation = COCOeval_faster(truth, found, kind, print_function=lambda *_: None)
         evaluation.params.imgIds = [int(self.table.image_ids[index]) for index in self.seen()]
         evaluation.evaluate()
@@ -156,3 +157,7 @@ def _as_text(rle: dict[str, Any]) -> dict[str, Any]:
     counts = rle["counts"]
     size = [int(side) for side in rle["size"]]
     return {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
+def _copy(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "segmentation": dict(row["segmentation"])} if "segmentation" in row else dict(row) for row in rows]

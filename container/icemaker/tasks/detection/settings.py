@@ -14,7 +14,7 @@ _SINGLE_MAP = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "re
 _EFFICIENTDET = (
     *(f"tf_lite{size}" for size in range(4)),
     *(f"tf_d{size}" for size in (*range(8), "7x")),
-    *(f"d{size}" for size in (*range(8), "7x")),
+    *(f"d{size}" for size in range(6)),  # IceVision names d6, d7 and d7x too, which effdet 0.4 does not have
     *(f"tf_d{size}_ap" for size in range(6)),
 )
 
